@@ -53,10 +53,13 @@ export function askForToken(refused) {
   const dialog = h('dialog', { id: 'token-dialog', class: 'dialog', 'aria-labelledby': 'token-title' }, form);
   document.body.append(dialog);
   dialog.showModal();
-  dialog.addEventListener('cancel', (event) => event.preventDefault());
+  // Without a token there is nothing to go back to, and a browser does not let every Escape be prevented.
+  const stay = () => dialog.showModal();
+  dialog.addEventListener('close', stay);
   return new Promise((resolve) => {
     form.addEventListener('submit', (event) => {
       event.preventDefault();
+      dialog.removeEventListener('close', stay);
       dialog.close();
       dialog.remove();
       resolve(input.value.trim());

@@ -96,7 +96,7 @@ export class Chart {
     const line = this.#stepped ? this.#uPlot.paths.stepped({ align: 1 }) : undefined;
     this.#plot = new this.#uPlot({
       ...this.#size(),
-      padding: [8, 8, 0, 0],
+      padding: [8, 18, 0, 0],
       legend: { show: false },
       cursor: { sync: this.#sync ? { key: this.#sync } : undefined, drag: { x: Boolean(this.#onSelect), y: false, setScale: false }, points: { size: 6 } },
       scales: { y: { range: (_, least, most) => this.#rangeOf(least, most) } },

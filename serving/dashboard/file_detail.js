@@ -16,7 +16,7 @@ const PAUSE = 500;
 
 /**
  * @param {{id: string, state?: string}} named an ingestion, or with a state the id of a file in that state
- * @param {() => void} onClose called when the person closes it
+ * @param {() => void} onClose called when the person closes it, and not when it is closed by what this returns
  * @returns {() => void} closes it
  */
 export function openFile(app, named, onClose) {
@@ -25,14 +25,19 @@ export function openFile(app, named, onClose) {
   const dialog = h('dialog', { id: 'file-detail', class: 'drawer', 'aria-labelledby': 'file-detail-title' }, detail.element);
   detail.closeButton.addEventListener('click', () => dialog.close());
   dialog.addEventListener('click', (event) => event.target === dialog && dialog.close());
+  // The event comes later: by then the address may name another file.
+  let isPerson = true;
   dialog.addEventListener('close', () => {
     ended.abort();
     dialog.remove();
-    onClose();
+    if (isPerson) onClose();
   });
   document.body.append(dialog);
   dialog.showModal();
-  return () => dialog.open && dialog.close();
+  return () => {
+    isPerson = false;
+    if (dialog.open) dialog.close();
+  };
 }
 
 class FileDetail {

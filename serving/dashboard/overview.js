@@ -21,7 +21,7 @@ export function overviewView(root, app, signal) {
     panel('The way of files', { id: 'flow', actions: [h('a', { href: app.router.href(['files']) }, 'All files')] }, fileFlow(app, signal)),
     h('div', { class: 'columns' }, streamsPanel(app, signal), arrivalsPanel(app, signal)),
     panel('Throughput', { id: 'throughput', actions: [h('a', { href: app.router.href(['plots']) }, 'All plots')] },
-      historyPlots(app, { names: ['batch_records', 'stream_messages'], range: () => 3600, isTrimmed: true, signal })),
+      historyPlots(app, { names: ['batch_records', 'stream_messages'], range: () => 900, isTrimmed: true, signal })),
     eventsPanel(app, signal),
   );
 }

@@ -5,6 +5,8 @@ import { STATES, earlierKeys, keyOf } from './file_identity.js';
 
 const HOUR = 3600_000;
 const READ_EVERY = 60_000;
+/** After a reading that failed. */
+const READ_AGAIN_AFTER = 5000;
 /** More than these are counted as "more than". */
 const PAGES_MAX = 10;
 const ENDED_PAGES_MAX = 3;
@@ -71,7 +73,7 @@ export class PresentFiles extends EventTarget {
     if (reading.signal.aborted) return;
     this.#reading = null;
     // A server that is busy is asked less often.
-    const wait = Math.max(READ_EVERY, (Date.now() - began) * 5);
+    const wait = Math.max(this.error ? READ_AGAIN_AFTER : READ_EVERY, (Date.now() - began) * 5);
     this.#timer = setTimeout(() => !document.hidden && this.read(), wait);
     this.#changed();
   }

@@ -22,12 +22,21 @@ export function queryForm(router, fields, onQuery, signal) {
     const text = controls.get(name).value.trim();
     return [name, type === 'time' && text ? new Date(text).toISOString() : text];
   }));
+  const address = () => JSON.stringify(fields.map(({ name }) => router.route.query[name] ?? ''));
+  let asked = address();
   form.addEventListener('submit', (event) => {
     event.preventDefault();
+    const before = asked;
     router.change(values());
-    onQuery(values());
+    // The same query again.
+    if (asked === before) onQuery(values());
   });
-  router.addEventListener('change', fill, { signal });
+  router.addEventListener('change', () => {
+    if (address() === asked) return;
+    asked = address();
+    fill();
+    onQuery(values());
+  }, { signal });
   fill();
   return { element: form, values, controls };
 }

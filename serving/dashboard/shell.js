@@ -66,7 +66,7 @@ function payloadButton(settings) {
   const button = h('button', { id: 'hide-payloads', type: 'button', class: 'quiet icon-only', on: { click: () => (settings.hidesPayloads = !settings.hidesPayloads) } });
   const show = () => {
     replace(button, icon(settings.hidesPayloads ? 'hidden' : 'eye'), settings.hidesPayloads && h('span', {}, 'payloads hidden'));
-    setAttribute(button, 'aria-pressed', settings.hidesPayloads);
+    setAttribute(button, 'aria-pressed', String(settings.hidesPayloads));
     setAttribute(button, 'aria-label', 'Hide payloads');
     button.title = 'Hide payloads: records and values are masked, for a shared screen';
   };

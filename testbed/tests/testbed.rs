@@ -160,7 +160,10 @@ fn a_browser_reports_what_no_page_may_do_and_leaves_no_process() {
             let mut connection = connection.expect("a connection");
             let _ = connection.read(&mut [0; 4096]);
             let body = "<title>x</title><link rel=icon href=data:,><script>console.error('seen'); fetch('http://127.0.0.1:1/other')</script>";
-            let head = format!("HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+            let head = format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+                body.len()
+            );
             let _ = connection.write_all(format!("{head}{body}").as_bytes());
         }
     });

@@ -130,7 +130,8 @@ impl Browser {
     /// Waits until nothing moves or changes its colour, except what does so all the time.
     #[track_caller]
     pub fn until_still(&self) {
-        let finite = "document.getAnimations().filter((one) => one.effect?.getTiming().iterations !== Infinity)";
+        let finite =
+            "document.getAnimations().filter((one) => one.effect?.getTiming().iterations !== Infinity)";
         self.until("nothing moves", &format!("{finite}.length === 0"));
     }
 

@@ -36,7 +36,10 @@ fn a_token_shows_its_client_and_what_it_allows_and_nothing_else() {
     let browser = &page.browser;
     browser.until("a token is needed", "$('#token-dialog').open && document.activeElement.id === 'token'");
     assert_eq!(browser.inaccessible(), [""; 0]);
-    browser.press("Escape");
+    // There is nothing behind it.
+    for _ in 0..3 {
+        browser.press("Escape");
+    }
     browser.type_into("#token", "wrong");
     browser.press("Enter");
     browser.until_text("#token-dialog .failure", "does not accept this token");
@@ -48,7 +51,10 @@ fn a_token_shows_its_client_and_what_it_allows_and_nothing_else() {
     page.until_place("ingested", "0");
     let clients = browser.texts("#client option");
     assert_eq!(clients, ["client1"]);
-    browser.until("it is read only", "!$('#drop-button') && $('#access-button').textContent.includes('read only')");
+    browser.until(
+        "it is read only",
+        "!$('#drop-button') && $('#access-button').textContent.includes('read only')",
+    );
     browser.click("#access-button");
     browser.until_text("#access", "Only 1 client: client1");
     assert_eq!(browser.inaccessible(), [""; 0]);
@@ -102,7 +108,11 @@ fn payloads_are_hidden_wherever_they_would_be_shown() {
     let rows = b"name,time\nsecret-1,never\n";
     served.root.drop_file("client1", "times.csv", rows);
     let id = served.until_file("ingested")["ingestion"].as_str().expect("an id").to_owned();
-    super::publish(served, "client2", "{\"at\":\"2026-01-01T00:00:00Z\",\"station\":\"a\",\"note\":\"secret-2\",\"temp\":1.5}\n");
+    super::publish(
+        served,
+        "client2",
+        "{\"at\":\"2026-01-01T00:00:00Z\",\"station\":\"a\",\"note\":\"secret-2\",\"temp\":1.5}\n",
+    );
     let is_shown = |view: &str, selector: &str| {
         page.go(view);
         browser.until(&format!("{view} is shown"), &format!("$$('{selector}').length > 0"));

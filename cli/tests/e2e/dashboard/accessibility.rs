@@ -9,7 +9,7 @@ use crate::serving::Served;
 /// A platform with something in each view; also the ids of a held file and of one with rejected records.
 fn busy() -> (Served, String, String) {
     let mut files = rejecting("client2");
-    files["apps"][0]["expect"] = json!([{"files": "times*.csv", "by": "06:00"}, {"files": "other*.csv", "by": "07:00"}]);
+    files["apps"][0]["expect"] = json!([{"name": "times", "files": "times*.csv", "by": "06:00"}, {"name": "other", "files": "other*.csv", "by": "07:00"}]);
     files["views"] = json!({"times": {"batch": "times", "time": "time", "source": "name"}});
     files["micro_batching"] = json!({"block_size": "64kB"});
     let clients = json!([unrepaired("client1", "not repaired"), files, streaming("client3")]);
@@ -20,7 +20,9 @@ fn busy() -> (Served, String, String) {
     served.root.drop_file("client2", "times.csv", format!("name,time,temp\n{rows}x,never,1\n").as_bytes());
     served.root.drop_file("client2", "bad.csv", b"a,b\n\"1,2\n");
     served.root.drop_file("client2", "wrong.pdf", b"x");
-    let line = |n: u32| format!("{{\"at\":\"2026-01-01T00:00:{:02}Z\",\"station\":\"s{}\",\"temp\":{n}.5}}\n", n % 60, n % 3);
+    let line = |n: u32| {
+        format!("{{\"at\":\"2026-01-01T00:00:{:02}Z\",\"station\":\"s{}\",\"temp\":{n}.5}}\n", n % 60, n % 3)
+    };
     publish(&served, "client3", &(0..100).map(line).collect::<String>());
     until_files(&served, "discarded", 2);
     let id = |file: Value| file["ingestion"].as_str().expect("an id").to_owned();
@@ -36,7 +38,10 @@ fn every_view_and_dialog_is_accessible_in_both_themes_and_fits_a_phone() {
         ("#/".to_owned(), "$('.chart-canvas canvas') !== null && $$('.attention-item').length > 1"),
         ("#/files".to_owned(), "$$('.file-list .row-link').length > 3"),
         (format!("#/files?file={held}"), "$('.reasons-held') !== null"),
-        (format!("#/files?file={ingested}"), "$$('.rejected li').length === 1 && $$('.micro-batch-list .vl-body [role=row]').length > 1"),
+        (
+            format!("#/files?file={ingested}"),
+            "$$('.rejected li').length === 1 && $$('.micro-batch-list .vl-body [role=row]').length > 1",
+        ),
         ("#/streams".to_owned(), "$$('.stream tbody tr').length === 1 && $$('.decisions li').length > 0"),
         ("#/plots?range=15m".to_owned(), "$$('.chart-canvas canvas').length > 3"),
         ("#/data/client2/times/latest".to_owned(), "$$('.latest-list .row-link').length === 5"),
@@ -58,8 +63,18 @@ fn every_view_and_dialog_is_accessible_in_both_themes_and_fits_a_phone() {
         }
         for (opens, view, button, is_shown) in [
             ("dropping files", "#/", "#drop-button", "$('#drop-dialog').open"),
-            ("a record", "#/data/client2/times/records", ".record-list .row-link", "$('.record-json') !== null"),
-            ("stopping an instance", "#/streams", ".stream tbody button", "$('dialog button[value=yes]') !== null"),
+            (
+                "a record",
+                "#/data/client2/times/records",
+                ".record-list .row-link",
+                "$('.record-json') !== null",
+            ),
+            (
+                "stopping an instance",
+                "#/streams",
+                ".stream tbody button",
+                "$('dialog button[value=yes]') !== null",
+            ),
         ] {
             page.go(view);
             page.browser.click(button);
@@ -85,7 +100,10 @@ fn everything_is_reached_and_used_with_the_keyboard_alone() {
     let page = Page::open(served, "");
     let browser = &page.browser;
     let focused = |selector: &str| {
-        browser.until(&format!("{selector} has the focus"), &format!("document.activeElement.matches({})", json!(selector)));
+        browser.until(
+            &format!("{selector} has the focus"),
+            &format!("document.activeElement.matches({})", json!(selector)),
+        );
     };
     browser.press("Tab");
     focused(".skip");
@@ -96,7 +114,10 @@ fn everything_is_reached_and_used_with_the_keyboard_alone() {
     browser.tab_to(".stream-name", 20);
     browser.tab_to(".chart-canvas", 20);
     browser.press("ArrowLeft");
-    browser.until("the value is said", "document.activeElement.getAttribute('aria-description')?.includes(': ')");
+    browser.until(
+        "the value is said",
+        "document.activeElement.getAttribute('aria-description')?.includes(': ')",
+    );
 
     // From the last element on it begins again.
     browser.tab_to(".skip", 60);
@@ -116,7 +137,10 @@ fn everything_is_reached_and_used_with_the_keyboard_alone() {
     browser.tab_to(".file-list .row-link", 12);
     std::fs::write(page.served.root.path().join("repaired"), "").expect("repair the app");
     browser.press("Enter");
-    browser.until("it is open", "$('#file-detail .reasons-held') !== null && $('#file-detail').contains(document.activeElement)");
+    browser.until(
+        "it is open",
+        "$('#file-detail .reasons-held') !== null && $('#file-detail').contains(document.activeElement)",
+    );
     browser.tab_to("#file-detail .drawer-body button.primary", 4);
     browser.press("Enter");
     browser.until("it asks", "$('dialog button[value=yes]') !== null");

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Page, publish, rejecting, streaming, until_files, unrepaired};
+use super::{Page, publish, rejecting, streaming, unrepaired, until_files};
 use crate::serving::Served;
 
 const IMAGE: &str = "<img src=x onerror=\"window.__pwned=1\">";
@@ -112,7 +112,8 @@ fn hostile_text_is_text_everywhere() {
         message[format!("<b>{IMAGE}")] = more;
         format!("{message}\n")
     };
-    let lines = [message(IMAGE, json!(SCRIPT)), message(&format!("a{REORDER}{}", "z".repeat(600)), json!([REORDER]))];
+    let lines =
+        [message(IMAGE, json!(SCRIPT)), message(&format!("a{REORDER}{}", "z".repeat(600)), json!([REORDER]))];
     publish(served, "streams", &lines.concat());
     page.go("#/data/streams/live/latest");
     page.shows_only_text(".latest-list .row-link", IMAGE);

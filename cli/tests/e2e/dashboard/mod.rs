@@ -83,7 +83,8 @@ fn open_gate(served: &Served, gate: &str) {
 /// A client with an app that refuses everything until it is repaired, and then stores documents. What it says is `complaint`.
 fn unrepaired(id: &str, complaint: &str) -> Value {
     let app = binary("document-app");
-    let script = "if ! test -e repaired; then cat > /dev/null; printf '%s' \"$1\" >&2; exit 65; fi; exec \"$0\"";
+    let script =
+        "if ! test -e repaired; then cat > /dev/null; printf '%s' \"$1\" >&2; exit 65; fi; exec \"$0\"";
     json!({
         "id": id,
         "apps": [{"name": "app", "command": ["sh", "-c", script, app, complaint], "collection": "records"}],

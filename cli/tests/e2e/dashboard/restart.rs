@@ -17,8 +17,10 @@ fn a_page_survives_a_restart_of_the_server_and_catches_up_by_itself() {
     }));
     served.root.drop_file("client2", "before.csv", b"a,b\n1,2\n");
     served.until_file("ingested");
-    let mut page = Page::open(served, "#/files");
+    let mut page = Page::open(served, "#/");
     page.browser.expect_errors("net::ERR_");
+    page.until_place("ingested", "1");
+    page.go("#/files");
     page.until_listed(&[("before.csv", "ingested")]);
 
     // Its supervisor does not start another one yet.
@@ -27,7 +29,8 @@ fn a_page_survives_a_restart_of_the_server_and_catches_up_by_itself() {
     signal(server, Signal::KILL);
     let browser = &page.browser;
     browser.until("the page says so", "$('#connection').dataset.state === 'reconnecting'");
-    browser.until("and how old the data is", "/the data is \\d+ s old/.test($('.connection-text').textContent)");
+    browser
+        .until("and how old the data is", "/the data is \\d+ s old/.test($('.connection-text').textContent)");
     page.until_listed(&[("before.csv", "ingested")]);
     page.go("#/");
     page.until_place("ingested", "1");

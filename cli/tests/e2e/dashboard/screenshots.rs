@@ -100,6 +100,20 @@ fn take_all(page: &Page) {
     until_files(&page.served, "held", 1);
     until_files(&page.served, "discarded", 1);
     let (header, rows) = WEATHER.split_once('\n').expect("a header");
+    let lines: Vec<&str> = rows.lines().collect();
+    for (number, part) in lines.chunks(1000).enumerate() {
+        root.drop_file(
+            "client2",
+            &format!("archive-{number}.csv"),
+            format!("{header}\n{}\n", part.join("\n")).as_bytes(),
+        );
+        if messages_measured(page) > 6 {
+            break;
+        }
+        until_files(&page.served, "ingested", number + 3);
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    until(SOON, "there is something to plot", || messages_measured(page) > 6);
     root.drop_file("client2", "archive-2012.csv", format!("{header}\n{}", rows.repeat(6)).as_bytes());
     root.drop_file("client2", "archive-2011.csv", format!("{header}\n{}", rows.repeat(2)).as_bytes());
     browser.until("a file is being ingested", "$$('.flow-progress li').length > 0");
@@ -110,6 +124,17 @@ fn take_all(page: &Page) {
     take(browser, "overview-light", Screen { height: 1000, ..Screen::DESK });
     take(browser, "overview-dark", Screen { height: 1000, ..Screen::DESK }.dark());
     take(browser, "overview-phone", Screen::PHONE);
+}
+
+/// How many numbers of messages per second the server has.
+fn messages_measured(page: &Page) -> usize {
+    let measured = page.served.http.get("/api/measurements?client=client3&points=1000").expect(200);
+    let series = measured["series"].as_array().cloned().unwrap_or_default();
+    let messages = series.iter().filter(|one| one["metric"] == "stream_messages");
+    messages
+        .flat_map(|one| one["mean"].as_array().cloned().unwrap_or_default())
+        .filter(Value::is_number)
+        .count()
 }
 
 /// Takes a picture, which must show something.

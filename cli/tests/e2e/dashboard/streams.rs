@@ -11,7 +11,15 @@ fn a_stream_tells_how_busy_it_is_and_why_and_is_scaled_from_the_page() {
         "stream_manager": {"report_every": "1s", "drain_quiet": "500ms"},
         "clients": [streaming("client1")],
     }));
-    let lines: String = (0..200).map(|number| format!("{{\"at\":\"2026-01-01T00:00:{:02}Z\",\"station\":\"s{}\",\"temp\":{number}.5}}\n", number % 60, number % 3)).collect();
+    let lines: String = (0..200)
+        .map(|number| {
+            format!(
+                "{{\"at\":\"2026-01-01T00:00:{:02}Z\",\"station\":\"s{}\",\"temp\":{number}.5}}\n",
+                number % 60,
+                number % 3
+            )
+        })
+        .collect();
     publish(&served, "client1", &lines);
     let page = Page::open(served, "");
     let browser = &page.browser;
@@ -42,12 +50,13 @@ fn a_stream_tells_how_busy_it_is_and_why_and_is_scaled_from_the_page() {
     browser.click(".stream tbody tr:last-child button");
     browser.until_text("dialog[open] h2", "Stop instance 1 of readings?");
     browser.click("dialog button[value=no]");
-    browser.until("nothing has happened", "!$('dialog[open]') && $$('.slot[data-state=running]').length === 2");
+    browser
+        .until("nothing has happened", "!$('dialog[open]') && $$('.slot[data-state=running]').length === 2");
     browser.click(".stream tbody tr:last-child button");
     browser.click("dialog button[value=yes]");
     running(1);
     browser.until_text(".stepper-number", "1");
-    browser.click(".stream .panel-head button:last-child");
+    browser.click(".stream .panel-head .row > button:last-child");
     browser.until_text(".toast", "an instance was started in slot");
     running(2);
     browser.click(".stream .panel-head .row > button:nth-of-type(1)");

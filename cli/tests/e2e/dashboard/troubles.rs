@@ -8,7 +8,11 @@ use crate::support::documents;
 
 #[test]
 fn a_discarded_file_tells_its_reasons_and_a_held_one_is_tried_again_from_the_page() {
-    let clients = json!([unrepaired("client1", "the mapping is not there"), documents("client2"), rejecting("client3")]);
+    let clients = json!([
+        unrepaired("client1", "the mapping is not there"),
+        documents("client2"),
+        rejecting("client3")
+    ]);
     let page = Page::open(Served::start(&json!({}), clients), "");
     let (served, browser) = (&page.served, &page.browser);
     browser.until("nothing needs anybody", "$('#attention').dataset.level === 'calm'");
@@ -28,7 +32,10 @@ fn a_discarded_file_tells_its_reasons_and_a_held_one_is_tried_again_from_the_pag
     browser.until("it is closed", "!$('#file-detail') && !location.hash.includes('file=')");
 
     served.root.drop_file("client1", "data.csv", b"a,b\n1,2\n3,4\n");
-    browser.until("a person is needed", "$('#attention').dataset.level === 'alert' && document.title.startsWith('(1) ')");
+    browser.until(
+        "a person is needed",
+        "$('#attention').dataset.level === 'alert' && document.title.startsWith('(1) ')",
+    );
     browser.until_text("#nav a .nav-count", "1");
     page.go("#/files?state=held");
     page.until_listed(&[("data.csv", "held")]);
@@ -39,7 +46,10 @@ fn a_discarded_file_tells_its_reasons_and_a_held_one_is_tried_again_from_the_pag
     browser.click("#file-detail .drawer-body button.primary");
     browser.until_text("dialog[open] h2", "Retry this file?");
     browser.click("dialog button[value=no]");
-    browser.until("nothing has happened", "$$('dialog[open]').length === 1 && $('#file-detail .badge').dataset.state === 'held'");
+    browser.until(
+        "nothing has happened",
+        "$$('dialog[open]').length === 1 && $('#file-detail .badge').dataset.state === 'held'",
+    );
     browser.click("#file-detail .drawer-body button.primary");
     browser.click("dialog button[value=yes]");
     browser.until_text(".toast", "It is in the queue again");
