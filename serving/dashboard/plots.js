@@ -10,7 +10,7 @@ import { choice, empty, failure } from './parts.js';
 const LINES_MAX = 8;
 const RENEW_MIN = 5000;
 /** Seconds that a trimmed plot shows at least. */
-const TRIMMED_MIN = 180;
+const TRIMMED_MIN = 90;
 const RANGES = [['15m', '15 min'], ['1h', '1 h'], ['6h', '6 h'], ['24h', '24 h']];
 const SECONDS = { '15m': 900, '1h': 3600, '6h': 21_600, '24h': 86_400 };
 

@@ -59,7 +59,9 @@ export class Router extends EventTarget {
 
   /** Changes parameters of the present view; `replace` makes no new step to go back over. */
   change(query, { replace = true } = {}) {
-    const hash = formatRoute(this.route.path, { ...this.route.query, ...query });
+    // Not that of `route`: it is known a moment later.
+    const now = parseRoute(location.hash);
+    const hash = formatRoute(now.path, { ...now.query, ...query });
     if (hash === location.hash) return;
     if (!replace) {
       location.hash = hash;

@@ -25,6 +25,7 @@ export function startShell(app) {
   startTheme(app.settings);
   replace(byId('server'), location.host);
   replace(byId('controls'), clientFilter(app), dropButton(app), payloadButton(app.settings), themeButton(app.settings), accessButton(app));
+  startSkipLink();
   startNavigation(app);
   startConnection(app.live);
 }
@@ -37,6 +38,14 @@ export function announce(text) {
   const said = h('p', {}, text);
   byId('announcer').append(said);
   setTimeout(() => said.remove(), ANNOUNCED_FOR);
+}
+
+/** Its address would be that of a view. */
+function startSkipLink() {
+  document.querySelector('.skip').addEventListener('click', (event) => {
+    event.preventDefault();
+    byId('main').focus();
+  });
 }
 
 function startTheme(settings) {

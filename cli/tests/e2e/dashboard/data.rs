@@ -119,7 +119,7 @@ fn what_is_stored_is_seen_as_latest_values_windows_and_records_and_saved_as_it_i
 
     // What was measured is there when the page is opened.
     page.go("#/plots?range=15m");
-    let has_lines = "['Records of files', 'Messages of streams', 'Files that ended'].every((title) => $$('.chart').some((chart) => $('h2', chart).textContent === title && $$('.legend-most', chart).some((most) => /max .*[1-9]/.test(most.textContent))))";
+    let has_lines = "['Records of files', 'Instances of streams', 'Files that ended'].every((title) => $$('.chart').some((chart) => $('h2', chart).textContent === title && $$('.legend-most', chart).some((most) => /max .*[1-9]/.test(most.textContent))))";
     browser.until("what was measured is plotted", has_lines);
     browser.reload();
     browser.until("it is there at once", has_lines);

@@ -107,7 +107,7 @@ fn streaming(id: &str) -> Value {
         "streams": [{"name": "readings", "command": ["stream-app"], "instances": {"min": 1, "max": 3}}],
         "views": {"live": {
             "stream": "readings", "time": "at", "time_type": "text", "source": "station",
-            "windows": {"lateness": "0s", "publish": [{"size": "1s", "fields": ["temp"]}]},
+            "windows": {"lateness": "0s", "idle": "36500d", "publish": [{"size": "1s", "fields": ["temp"]}]},
         }},
     })
 }
