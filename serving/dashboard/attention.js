@@ -1,6 +1,6 @@
 // What needs a person, in sentences, each with a link to its place.
 
-import { h, inNextFrame, keyed, replace, setAttribute, setText } from './dom.js';
+import { h, inNextFrame, keyed, replace, setAttribute } from './dom.js';
 import { count, duration, percent, plural, relative } from './format.js';
 import { icon } from './icons.js';
 import { setOutside } from './visible.js';
@@ -128,11 +128,12 @@ export function startAttention(app) {
   const render = inNextFrame(() => {
     const found = present(app);
     const alerts = found.filter(({ level }) => level === 'alert').length;
-    const level = alerts ? 'alert' : found.length ? 'notice' : 'calm';
+    const gap = found.length ? null : unknown(app);
+    const level = alerts ? 'alert' : found.length || gap ? 'notice' : 'calm';
     setAttribute(section, 'data-level', level);
     if (shown !== level) replace(mark, icon(level));
     shown = level;
-    setText(title, sentence(alerts, found.length - alerts));
+    setOutside(title, gap ?? sentence(alerts, found.length - alerts));
     // A tab in the background tells too.
     document.title = document.title.replace(/^(\(\d+\) )?/, alerts ? `(${alerts}) ` : '');
     setAttribute(section, 'data-empty', found.length === 0 ? 'true' : null);
@@ -158,6 +159,14 @@ function present(app) {
     parts: app.readiness.current?.parts ?? (app.readiness.current?.ready === false ? [{ kind: 'platform', name: 'The platform', condition: 'missing', text: 'not everything runs; its operators see what' }] : []),
     now: Date.now(),
   });
+}
+
+/** Why it is not known whether all is well: something could not be read, or is not read yet. Null if everything is known. */
+function unknown({ files, streams, arrivals, readiness }) {
+  const resources = [streams, arrivals, readiness];
+  const failed = [files, ...resources].find(({ error }) => error);
+  if (failed) return `Not known, as not everything can be read: ${failed.error.message}`;
+  return files.isRead && resources.every(({ current }) => current !== null) ? null : 'Reading what there is …';
 }
 
 function sentence(alerts, notices) {

@@ -4,7 +4,7 @@ import { h, inNextFrame, keyed, replace, setAttribute, setText } from './dom.js'
 import { bytes, plural } from './format.js';
 import { globMatches } from './glob.js';
 import { icon } from './icons.js';
-import { field, progressBar, setProgress, setState, stateBadge } from './parts.js';
+import { field, progressBar, setProgress, setState, showDialog, stateBadge } from './parts.js';
 import { announce } from './shell.js';
 import { Upload } from './upload.js';
 import { outside, setOutside, visible } from './visible.js';
@@ -150,10 +150,8 @@ function openDropDialog(given, clients, chosenClient, onDrop) {
   picker.addEventListener('change', () => take([...picker.files]));
   cancel.addEventListener('click', () => dialog.close());
   form.addEventListener('submit', () => onDrop(entries.map((entry) => ({ ...entry, lane: lane.value }))));
-  dialog.addEventListener('close', () => dialog.remove());
-  document.body.append(dialog);
   take(given);
-  dialog.showModal();
+  showDialog(dialog);
 }
 
 /** The client that a file is for, if there is no doubt. */

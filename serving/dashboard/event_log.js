@@ -68,7 +68,11 @@ export function sentenceOf({ kind, data }) {
     case 'ingested': return `${data.name} of ${data.client} is ingested: ${count(data.stored)} stored${data.duplicates ? `, ${count(data.duplicates)} duplicates` : ''}${data.rejected ? `, ${count(data.rejected)} rejected` : ''}`;
     case 'held': case 'discarded': return `${data.name} of ${data.client ?? 'no client'} ${kind === 'held' ? 'is held' : 'was discarded'}: ${data.reasons.join('; ')}`;
     case 'purged': return `${data.name} of ${data.client ?? 'no client'} was purged`;
-    case 'scaled': return `${data.client}/${data.stream}: ${data.before} → ${plural(data.desired, 'instance')}, by ${data.is_manual ? 'a person' : 'the policy'}`;
+    case 'scaled': {
+      // The last decision may have kept the number since.
+      const reason = data.decisions?.find(({ before, desired }) => before !== desired)?.reason;
+      return `${data.client}/${data.stream}: ${data.before} → ${plural(data.desired, 'instance')}, by ${data.is_manual ? 'a person' : 'the policy'}${reason ? `: ${reason}` : ''}`;
+    }
     case 'window': return `${data.view} of ${data.client}: window of ${data.size} from ${time(data.start)} of ${data.source ?? 'all'} is closed${data.revision > 1 ? `, revision ${data.revision}` : ''}`;
     case 'arrival': return `${data.contract} of ${data.client}: ${data.state.replaceAll('_', ' ')}`;
     default: return JSON.stringify(data);

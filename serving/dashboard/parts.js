@@ -105,14 +105,22 @@ export function confirmed(title, text, action) {
       h('h2', { id: 'confirm-title' }, title),
       h('p', { class: 'soft' }, text),
       h('div', { class: 'row end' }, h('button', { value: 'no' }, 'Cancel'), h('button', { value: 'yes', class: 'primary' }, action))));
+  showDialog(dialog);
+  return new Promise((resolve) => {
+    dialog.addEventListener('close', () => resolve(dialog.returnValue === 'yes'));
+  });
+}
+
+/** Shows a dialog about the present view. It is removed once it is closed, and closed when another view is shown. */
+export function showDialog(dialog) {
+  const close = () => dialog.close();
+  window.addEventListener('hashchange', close);
+  dialog.addEventListener('close', () => {
+    window.removeEventListener('hashchange', close);
+    dialog.remove();
+  });
   document.body.append(dialog);
   dialog.showModal();
-  return new Promise((resolve) => {
-    dialog.addEventListener('close', () => {
-      dialog.remove();
-      resolve(dialog.returnValue === 'yes');
-    });
-  });
 }
 
 /** The text of a payload, or a mask while payloads are hidden. */

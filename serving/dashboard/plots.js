@@ -22,7 +22,7 @@ const perSecond = (value) => `${decimal(value)}/s`;
 const PLOTS = [
   { name: 'batch_records', title: 'Records of files', metrics: ['batch_records'], label: ofClient, format: perSecond },
   { name: 'stream_messages', title: 'Messages of streams', metrics: ['stream_messages'], label: ofStream, format: perSecond },
-  { name: 'batch_seconds', title: 'Files, from drop to end', metrics: ['batch_seconds'], label: ofClient, format: duration },
+  { name: 'batch_seconds', title: 'Files, from settled to end', metrics: ['batch_seconds'], label: ofClient, format: duration },
   { name: 'ack_seconds', title: 'Messages, from arrival to acknowledgement', metrics: ['ack_seconds'], label: ofStream, format: duration },
   { name: 'queue_files', title: 'Files in the queue', metrics: ['queue_files'], label: ofClient, format: decimal, stepped: true },
   { name: 'instances', title: 'Instances of streams', metrics: ['instances_running', 'instances_desired'], label: ofStream, format: decimal, stepped: true },

@@ -54,6 +54,7 @@ export class PresentFiles extends EventTarget {
   clear() {
     this.#files = new Map();
     this.isRead = false;
+    this.error = null;
     this.#changed();
   }
 

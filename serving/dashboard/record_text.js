@@ -1,7 +1,7 @@
 // Records as text. Pure, except for the elements at the end.
 
 import { h, keyed } from './dom.js';
-import { setPayload } from './parts.js';
+import { setPayload, showDialog } from './parts.js';
 import { setOutside } from './visible.js';
 
 /** Fields in a row of a list. */
@@ -71,7 +71,5 @@ export function openRecord(record, settings) {
     setOutside(element, line);
     return element;
   }));
-  dialog.addEventListener('close', () => dialog.remove());
-  document.body.append(dialog);
-  dialog.showModal();
+  showDialog(dialog);
 }

@@ -8,13 +8,18 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, header, uri::Authority};
+use axum::http::{HeaderMap, HeaderName, header, uri::Authority};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use crate::problem::{Problem, ProblemCode};
 use crate::server::Server;
 use crate::tokens::Caller;
+
+/// What a browser says about a request that a page has caused, and no page can change.
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 
 /// Refuses the request, or lets it pass with its [`Caller`].
 pub(crate) async fn check(State(server): State<Arc<Server>>, mut request: Request, next: Next) -> Response {
@@ -78,14 +83,26 @@ fn require_own_host(names: &[String], headers: &HeaderMap) -> Result<(), Problem
 fn require_own_site(headers: &HeaderMap) -> Result<(), Problem> {
     let value = |name| headers.get(name).and_then(|value: &header::HeaderValue| value.to_str().ok());
     let (origin, host) = (value(header::ORIGIN), value(header::HOST).unwrap_or_default());
-    match origin.map(|origin| origin.split_once("://").map_or(origin, |(_, host)| host)) {
-        None => Ok(()),
-        Some(origin) if origin.eq_ignore_ascii_case(host) => Ok(()),
-        Some(_) => Err(Problem::new(
+    let is_foreign = match origin.map(|origin| origin.split_once("://").map_or(origin, |(_, host)| host)) {
+        Some(origin) => !origin.eq_ignore_ascii_case(host),
+        // Browsers send no Origin for what a page embeds, such as an image.
+        None => {
+            value(SEC_FETCH_SITE).is_some_and(|site| !matches!(site, "same-origin" | "none"))
+                && !is_followed_link(&value)
+        }
+    };
+    if is_foreign {
+        return Err(Problem::new(
             ProblemCode::Forbidden,
             "a page of another site sent this request: expected no Origin, or this server's",
-        )),
+        ));
     }
+    Ok(())
+}
+
+/// Whether a person has followed a link of another site, which then learns nothing of the answer.
+fn is_followed_link<'h>(value: &impl Fn(HeaderName) -> Option<&'h str>) -> bool {
+    value(SEC_FETCH_MODE) == Some("navigate") && value(SEC_FETCH_DEST) == Some("document")
 }
 
 #[cfg(test)]
@@ -128,5 +145,22 @@ mod tests {
             assert_eq!(require_own_site(&from(origin)).is_ok(), expected, "{origin}");
         }
         assert!(require_own_site(&headers(&[(header::HOST, "x")])).is_ok());
+        for (site, mode, destination, expected) in [
+            ("same-origin", "cors", "empty", true),
+            ("none", "navigate", "document", true),
+            ("cross-site", "navigate", "document", true),
+            ("cross-site", "navigate", "iframe", false),
+            ("cross-site", "no-cors", "image", false),
+            // Another port of this host.
+            ("same-site", "no-cors", "script", false),
+        ] {
+            let sent = headers(&[
+                (header::HOST, "127.0.0.1:8080"),
+                (SEC_FETCH_SITE, site),
+                (SEC_FETCH_MODE, mode),
+                (SEC_FETCH_DEST, destination),
+            ]);
+            assert_eq!(require_own_site(&sent).is_ok(), expected, "{site} {mode} {destination}");
+        }
     }
 }

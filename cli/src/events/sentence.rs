@@ -53,6 +53,8 @@ struct Fields {
 
 #[derive(Debug, Deserialize)]
 struct Decision {
+    before: u64,
+    desired: u64,
     reason: String,
 }
 
@@ -120,7 +122,9 @@ fn file(kind: &str, fields: &Fields) -> String {
 fn scaled(fields: &Fields) -> String {
     let instances = counted(fields.desired, "instance", "instances");
     let by = if fields.is_manual { "a person" } else { "the policy" };
-    let reason = fields.decisions.first().map(|decision| format!(": {}", decision.reason));
+    // The last decision may have kept the number since.
+    let changed = fields.decisions.iter().find(|decision| decision.before != decision.desired);
+    let reason = changed.map(|decision| format!(": {}", decision.reason));
     format!("{} → {instances}, by {by}{}", fields.before, reason.unwrap_or_default())
 }
 
@@ -169,7 +173,7 @@ mod tests {
             ("purged", format!("{{{file},\"reasons\":[]}}"), "a.csv"),
             (
                 "scaled",
-                r#"{"client":"client2","stream":"s","before":1,"desired":3,"is_manual":false,"decisions":[{"reason":"busy"}]}"#.to_owned(),
+                r#"{"client":"client2","stream":"s","before":1,"desired":3,"is_manual":false,"decisions":[{"before":3,"desired":3,"reason":"no fresh reports"},{"before":1,"desired":3,"reason":"busy"}]}"#.to_owned(),
                 "s: 1 → 3 instances, by the policy: busy",
             ),
             ("later", r#"{"client":"client2","x":1}"#.to_owned(), r#"{"client":"client2","x":1}"#),

@@ -174,10 +174,13 @@ pub(crate) async fn get(
     Query(NoParameters {}): Query<NoParameters>,
 ) -> Result<Json<Ingestion>> {
     let ingestion = parse(&id)?;
-    let details = ingestion::find(&allowed.config, server.history().await?, ingestion).await?;
-    if !allowed.may_see(&details.client) {
-        return Err(unknown(&id));
-    }
+    let details = match ingestion::find(&allowed.config, server.history().await?, ingestion).await {
+        Ok(details) if allowed.may_see(&details.client) => details,
+        // The same answer for what another client has, and for what nobody has.
+        Ok(_) => return Err(unknown(&id)),
+        Err(QueryError::NotFound(_)) if allowed.caller.only_client().is_some() => return Err(unknown(&id)),
+        Err(error) => return Err(error.into()),
+    };
     Ok(Json(item(details)))
 }
 

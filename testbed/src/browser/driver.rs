@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 
 use fantoccini::wd::WebDriverCompatibleCommand;
@@ -78,7 +78,7 @@ impl Driver {
     }
 }
 
-fn capabilities(browser: &Path, profile: &PathBuf) -> Map<String, Value> {
+fn capabilities(browser: &Path, profile: &Path) -> Map<String, Value> {
     let mut arguments = ARGUMENTS.map(str::to_owned).to_vec();
     arguments.push(format!("--user-data-dir={}", profile.display()));
     let capabilities = json!({

@@ -249,14 +249,16 @@ impl Browser {
         answer.unwrap_or_else(|error| panic!("{command} {parameters}: {error}"))
     }
 
-    fn try_value(&self, expression: &str) -> Result<Value, CmdError> {
+    fn try_value(&self, expression: &str) -> Result<Value, Box<CmdError>> {
         let script = format!(
             "{PRELUDE} const done = arguments[arguments.length - 1]; \
              (async () => ({expression}))().then((value) => done({{value}}), (error) => done({{error: String(error)}}));"
         );
-        let mut answer = self.wait(self.client.execute_async(&script, Vec::new()))?;
+        let mut answer = self.wait(self.client.execute_async(&script, Vec::new())).map_err(Box::new)?;
         match answer.get("error") {
-            Some(error) => Err(CmdError::InvalidArgument("expression".to_owned(), error.to_string())),
+            Some(error) => {
+                Err(Box::new(CmdError::InvalidArgument("expression".to_owned(), error.to_string())))
+            }
             None => Ok(answer["value"].take()),
         }
     }

@@ -57,7 +57,10 @@ impl Dashboard {
             doc! {"_id": &station, "n": number as i64, "at": DateTime::now(), "station": station, "temp": number as f64 / 10.0}
         });
         let stored = platform.client_database(CLIENT).collection(FILES);
-        stored.insert_many(records).await.map_err(BenchError::of("store the latest records of the sources"))?;
+        stored
+            .insert_many(records)
+            .await
+            .map_err(BenchError::of("store the latest records of the sources"))?;
         fill(&platform, 1_000).await?;
         Ok(Box::new(Self { platform, _servers: servers, files, sources }))
     }
@@ -75,12 +78,18 @@ impl Dashboard {
         let (files, sources) = (self.files, self.sources);
         self.in_browser(move |browser| {
             browser.open(&format!("{url}/#/files?state=waiting"));
-            browser.until("all files are listed", &format!("$('.file-list [aria-rowcount]').ariaRowCount > {files}"));
+            browser.until(
+                "all files are listed",
+                &format!("$('.file-list [aria-rowcount]').ariaRowCount > {files}"),
+            );
             let painted = first_paint(browser);
             let loaded = browser.value(LOADED_BYTES).as_f64().unwrap_or(f64::NAN) / 1024.0;
             let of_files = scroll(browser, "$('.file-list')");
             browser.open(&format!("{url}/#/data/{CLIENT}/{FILES}/latest"));
-            browser.until("all sources are listed", &format!("$('.latest-list [aria-rowcount]').ariaRowCount > {sources}"));
+            browser.until(
+                "all sources are listed",
+                &format!("$('.latest-list [aria-rowcount]').ariaRowCount > {sources}"),
+            );
             let of_sources = scroll(browser, "$('.latest-list')");
             Sample::of(painted)
                 .with(LOADED, loaded)
@@ -128,8 +137,9 @@ impl BenchCase for Dashboard {
 }
 
 fn drop_files(directory: &Path, count: u64) -> Result<()> {
-    let written = std::fs::create_dir_all(directory)
-        .and_then(|()| (0..count).try_for_each(|number| std::fs::write(directory.join(format!("{number:05}.csv")), "a\n1\n")));
+    let written = std::fs::create_dir_all(directory).and_then(|()| {
+        (0..count).try_for_each(|number| std::fs::write(directory.join(format!("{number:05}.csv")), "a\n1\n"))
+    });
     written.map_err(BenchError::of("drop files"))
 }
 
@@ -139,7 +149,8 @@ fn first_paint(browser: &Browser) -> f64 {
 }
 
 /// What came over the network, compressed as it came.
-const LOADED_BYTES: &str = "performance.getEntries().reduce((sum, {encodedBodySize = 0}) => sum + encodedBodySize, 0)";
+const LOADED_BYTES: &str =
+    "performance.getEntries().reduce((sum, {encodedBodySize = 0}) => sum + encodedBodySize, 0)";
 
 /// Scrolls to the end in 3 s. Returns the 95th percentile of the time between two frames, and the longest, in ms.
 fn scroll(browser: &Browser, element: &str) -> (f64, f64) {
@@ -157,6 +168,8 @@ fn scroll(browser: &Browser, element: &str) -> (f64, f64) {
     ));
     let mut times: Vec<f64> = times.as_array().into_iter().flatten().filter_map(Value::as_f64).collect();
     times.sort_by(f64::total_cmp);
-    let at = |percent: usize| times.get((times.len() * percent).div_ceil(100).max(1) - 1).copied().unwrap_or(f64::NAN);
+    let at = |percent: usize| {
+        times.get((times.len() * percent).div_ceil(100).max(1) - 1).copied().unwrap_or(f64::NAN)
+    };
     (at(95), at(100))
 }

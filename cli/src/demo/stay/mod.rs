@@ -40,11 +40,12 @@ pub async fn run(
     let reload = signals::reload()?;
     let ServerState { url, .. } = up::server(&demo_root.config).await;
     println!(
-        "\nThe demo goes on until Ctrl-C. Watch it at {url}\n\n\
+        "\nThe demo goes on until Ctrl-C. Watch it at {url}, or with mysimbdp top --to {url}\n\n\
          - client2 sends a file each minute, as agreed; each fifth time it forgets to\n\
          - client2 also sends files with bad records, which are rejected, and files of the wrong kind, which are discarded\n\
          - client1 sends files that are stored whole\n\
-         - client3 has sensors that publish all the time, and once a minute so fast that an instance is added"
+         - client3 has sensors that publish all the time, now and then a message that is rejected, and once a minute so fast that an \
+           instance is added"
     );
     let mut stopped = shutdown.clone();
     tokio::select! {

@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval};
+use mysimbdp_platform::clock;
 
 use crate::demo::data_root::{DOCUMENTS, DemoRoot, OBJECTS, WEATHER};
 use crate::error::CommandError;
 
+/// How often the clock is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// The files of which one is to arrive each minute.
 pub const EXPECTED: &str = "weather-*.csv";
-const EVERY: Duration = Duration::from_secs(15);
-/// What is sent in a minute.
+const EVERY_SECONDS: u64 = 15;
+/// What is sent in a minute of the clock; the expected file last, shortly before it is due.
 const IN_A_MINUTE: u64 = 4;
 /// Each of so many minutes the expected file is forgotten.
 const FORGOTTEN_EVERY: u64 = 5;
@@ -29,15 +31,21 @@ struct Sent {
 
 /// Drops files until it is dropped itself.
 pub async fn run(demo_root: &DemoRoot) -> Result<(), CommandError> {
-    let mut clock = interval(EVERY);
-    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    for number in 0.. {
-        clock.tick().await;
+    let tick = || u64::try_from(clock::now().as_second()).unwrap_or(0) / EVERY_SECONDS;
+    let first_minute = tick() / IN_A_MINUTE;
+    let mut last = tick();
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let now = tick();
+        if now == last {
+            continue;
+        }
+        last = now;
+        let number = now.saturating_sub(first_minute * IN_A_MINUTE);
         if let Some(Sent { client, name, content }) = sent(number) {
             demo_root.drop_file(client, &name, content.as_bytes())?;
         }
     }
-    Ok(())
 }
 
 /// What is dropped at this tick.
@@ -45,14 +53,14 @@ fn sent(number: u64) -> Option<Sent> {
     let (minute, which) = (number / IN_A_MINUTE, number % IN_A_MINUTE);
     let sent = |client, name, content| Some(Sent { client, name, content });
     match which {
-        0 if minute % FORGOTTEN_EVERY == FORGOTTEN_EVERY - 1 => None,
-        0 => sent(DOCUMENTS, format!("weather-{minute:04}.csv"), weather(minute, ROWS)),
-        1 => {
+        0 => {
             let bad = "JFK,2013,6,31,7,warm,,,,,,,,,not a time\nLGA,2013\n";
             sent(DOCUMENTS, format!("station-{minute:04}.csv"), weather(minute, ROWS_FEW) + bad)
         }
-        2 => sent(DOCUMENTS, format!("Report {minute:04}.pdf"), format!("%PDF-1.4 {minute}")),
-        _ => sent(OBJECTS, format!("readings-{minute:04}.csv"), weather(minute, ROWS_FEW)),
+        1 => sent(DOCUMENTS, format!("Report {minute:04}.pdf"), format!("%PDF-1.4 {minute}")),
+        2 => sent(OBJECTS, format!("readings-{minute:04}.csv"), weather(minute, ROWS_FEW)),
+        _ if minute % FORGOTTEN_EVERY == FORGOTTEN_EVERY - 1 => None,
+        _ => sent(DOCUMENTS, format!("weather-{minute:04}.csv"), weather(minute, ROWS)),
     }
 }
 
@@ -75,7 +83,7 @@ mod tests {
 
     #[test]
     fn each_fifth_minute_the_expected_file_is_forgotten() {
-        let expected: Vec<bool> = (0..10).map(|minute| sent(minute * IN_A_MINUTE).is_some()).collect();
+        let expected: Vec<bool> = (0..10).map(|minute| sent(minute * IN_A_MINUTE + 3).is_some()).collect();
         assert_eq!(expected, [true, true, true, true, false, true, true, true, true, false]);
     }
 

@@ -69,6 +69,8 @@ fn a_token_shows_its_client_and_what_it_allows_and_nothing_else() {
     browser.expect_errors("status of 403");
     page.go("#/files?client=client2");
     browser.until("it is refused", "$('.failure[role=alert]:not([hidden])') !== null && $$('.file-list .vl-body [role=row]').length === 0");
+    browser.until_text("#attention", "Not known, as not everything can be read");
+    browser.until("nothing is claimed", "$('#attention').dataset.level === 'notice'");
     let shown = browser.value("document.documentElement.outerHTML");
     assert!(!shown.as_str().expect("HTML").contains("others.csv"), "{shown}");
     page.go("#/files?client=client1");

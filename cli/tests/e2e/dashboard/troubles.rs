@@ -51,6 +51,11 @@ fn a_discarded_file_tells_its_reasons_and_a_held_one_is_tried_again_from_the_pag
         "$$('dialog[open]').length === 1 && $('#file-detail .badge').dataset.state === 'held'",
     );
     browser.click("#file-detail .drawer-body button.primary");
+    // A question does not outlive its view.
+    browser.value("history.back()");
+    browser.until("nothing is open", "$('dialog[open]') === null");
+    browser.value("history.forward()");
+    browser.click("#file-detail .drawer-body button.primary");
     browser.click("dialog button[value=yes]");
     browser.until_text(".toast", "It is in the queue again");
     browser.until("it is ingested", "$('#file-detail .badge').dataset.state === 'ingested'");

@@ -104,7 +104,7 @@ impl Served {
     }
 
     /// Kills the HTTP server, and waits until another one answers.
-    fn kill_server(&mut self) {
+    pub(crate) fn kill_server(&mut self) {
         let killed = self.server().expect("it runs");
         signal(killed, Signal::KILL);
         until(SOON, "it runs again", || self.server().is_some_and(|pid| pid != killed));

@@ -41,6 +41,9 @@ pub fn line(model: &Model, theme: Theme, now: Timestamp, width: usize) -> Line<'
 fn parts(model: &Model, theme: Theme) -> Vec<(String, Style)> {
     let readiness = model.shown().readiness.as_ref();
     let mut parts = vec![match readiness {
+        _ if matches!(model.shown().connection, Connection::Lost { .. }) => {
+            ("… state unknown".to_owned(), theme.faint())
+        }
         Some(Readiness { ready: true, .. }) => ("✔ ready".to_owned(), theme.good()),
         Some(_) => ("✖ not ready".to_owned(), theme.alert()),
         None => ("… state unknown".to_owned(), theme.faint()),
