@@ -5,6 +5,7 @@ import { test } from 'node:test';
 
 import { matters } from '../attention.js';
 import { aloneIn } from '../chart.js';
+import { sentenceOf } from '../event_log.js';
 import { matches, withFiles } from '../file_identity.js';
 import { between } from '../flow_ways.js';
 import { bytes, decimal, duration, relative } from '../format.js';
@@ -16,6 +17,12 @@ import { pathOf } from '../sparkline.js';
 import { EventParser } from '../sse.js';
 import { visible } from '../visible.js';
 import { linesOfWindows, sizeOf, withWindow } from '../windows.js';
+
+test('a change of instances is told with the decision that made it', () => {
+  const decisions = [{ before: 3, desired: 3, reason: 'no fresh reports' }, { before: 1, desired: 3, reason: 'busier than the target' }];
+  const data = { client: 'c', stream: 's', before: 1, desired: 3, is_manual: false, decisions };
+  assert.equal(sentenceOf({ kind: 'scaled', data }), 'c/s: 1 → 3 instances, by the policy: busier than the target');
+});
 
 test('events are the same however their text is cut', () => {
   const text = ':\n\nid: p-1\nevent: staged\ndata: {"a":1}\n\nid: p-2\r\nevent: held\r\ndata: x\r\ndata: y\r\n\r\ndata\n\nid: p-3\n\n';
