@@ -10,7 +10,8 @@ use std::time::Duration;
 use bson::{Document, doc};
 use mysimbdp_testbed::mqtt::{self, MqttListener};
 use mysimbdp_testbed::{
-    Browser, Mongod, Mosquitto, Process, descendants, free_port, is_running, mosquitto, unique, until,
+    Browser, Mongod, Mosquitto, Process, Signal, descendants, free_port, is_running, mosquitto, signal,
+    unique, until,
 };
 
 const WITHIN: Duration = Duration::from_secs(60);
@@ -177,6 +178,19 @@ fn a_browser_reports_what_no_page_may_do_and_leaves_no_process() {
     let message = panic.downcast_ref::<String>().expect("a text");
     assert!(message.contains("seen") && message.contains("request to http://127.0.0.1:1/other"), "{message}");
     assert_eq!(named(&directory), 0);
+}
+
+#[test]
+fn a_browser_ends_with_its_driver_when_that_is_killed() {
+    let browser = Browser::start();
+    let directory = browser.downloads().parent().expect("a directory").display().to_string();
+    let is_driver = |pid: &u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains("chromedriver")
+    };
+    let driver = descendants(std::process::id()).into_iter().find(is_driver).expect("it runs");
+    signal(driver, Signal::KILL);
+    until(WITHIN, "the browser has ended", || named(&directory) == 0);
 }
 
 /// How many processes have this text in their command line.

@@ -18,9 +18,11 @@ use crate::{Http, SOON, free_port, program, until};
 /// A browser may fail to start while other processes keep all cores busy.
 const STARTS_MAX: usize = 3;
 
-/// No sandbox, as tests may run as root in a container; nothing that asks anybody else for something.
-const ARGUMENTS: [&str; 9] = [
+/// No sandbox, as tests may run as root in a container; nothing that asks anybody else for something; and a pipe to chromedriver, so
+/// that the browser ends with it, even if both it and the test are killed.
+const ARGUMENTS: [&str; 10] = [
     "--headless=new",
+    "--remote-debugging-pipe",
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",

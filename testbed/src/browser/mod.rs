@@ -14,7 +14,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use fantoccini::Client;
-use fantoccini::error::CmdError;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -249,16 +248,15 @@ impl Browser {
         answer.unwrap_or_else(|error| panic!("{command} {parameters}: {error}"))
     }
 
-    fn try_value(&self, expression: &str) -> Result<Value, Box<CmdError>> {
+    fn try_value(&self, expression: &str) -> Result<Value, String> {
         let script = format!(
             "{PRELUDE} const done = arguments[arguments.length - 1]; \
              (async () => ({expression}))().then((value) => done({{value}}), (error) => done({{error: String(error)}}));"
         );
-        let mut answer = self.wait(self.client.execute_async(&script, Vec::new())).map_err(Box::new)?;
+        let answer = self.wait(self.client.execute_async(&script, Vec::new()));
+        let mut answer = answer.map_err(|error| error.to_string())?;
         match answer.get("error") {
-            Some(error) => {
-                Err(Box::new(CmdError::InvalidArgument("expression".to_owned(), error.to_string())))
-            }
+            Some(error) => Err(error.to_string()),
             None => Ok(answer["value"].take()),
         }
     }
@@ -267,8 +265,7 @@ impl Browser {
     fn shown(&self) -> String {
         let page = self.try_value("`${location.href}\\n${document.body.innerText.slice(0, 4000)}`");
         self.read_logs();
-        let page =
-            page.map_or_else(|error| error.to_string(), |page| page.as_str().unwrap_or_default().to_owned());
+        let page = page.map_or_else(|error| error, |page| page.as_str().unwrap_or_default().to_owned());
         let path = std::env::temp_dir().join(format!("mysimbdp-failed-{}.png", std::process::id()));
         let picture = match self.wait(self.client.screenshot()) {
             Ok(picture) if std::fs::write(&path, &picture).is_ok() => path.display().to_string(),
