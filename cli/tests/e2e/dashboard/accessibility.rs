@@ -119,7 +119,8 @@ fn everything_is_reached_and_used_with_the_keyboard_alone() {
     browser.tab_to(".attention-item", 10);
     browser.tab_to(".place-title", 10);
     browser.tab_to(".stream-name", 20);
-    browser.tab_to(".chart-canvas", 20);
+    browser.until("what was measured is drawn", "$('.chart-canvas') !== null");
+    browser.tab_to(".chart-canvas", 40);
     browser.press("ArrowLeft");
     browser.until(
         "the value is said",
