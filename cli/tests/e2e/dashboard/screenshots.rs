@@ -139,8 +139,8 @@ fn messages_measured(page: &Page) -> usize {
 
 /// Takes a picture, which must show something.
 fn take(browser: &Browser, name: &str, screen: Screen) {
-    browser.look_with(screen);
     browser.hide_scroll_bars();
+    browser.look_with(screen);
     let picture = browser.picture();
     let size = |at: usize| u32::from_be_bytes(picture[at..at + 4].try_into().expect("four bytes"));
     assert_eq!((size(16), size(20)), (screen.width, screen.height), "{name}");
