@@ -2,12 +2,9 @@
 
 use std::time::Instant;
 
-use fantoccini::Locator;
-use fantoccini::actions::{InputSource, KeyAction, KeyActions};
-use fantoccini::error::{CmdError, ErrorStatus};
-use fantoccini::key::Key;
 use serde_json::json;
 
+use super::webdriver::Refusal;
 use super::{Browser, POLL_EVERY};
 use crate::SOON;
 
@@ -19,18 +16,15 @@ impl Browser {
     /// If it cannot at the deadline: it is not there, not seen, or behind something else.
     #[track_caller]
     pub fn click(&self, selector: &str) {
-        self.until_done(&format!("{selector} is clicked"), async || {
-            self.client.find(Locator::Css(selector)).await?.click().await
-        });
+        self.until_done(&format!("{selector} is clicked"), || self.session.click(selector));
     }
 
     /// Replaces the text of an input.
     #[track_caller]
     pub fn type_into(&self, selector: &str, text: &str) {
-        self.until_done(&format!("{selector} has {text:?}"), async || {
-            let input = self.client.find(Locator::Css(selector)).await?;
-            input.clear().await?;
-            input.send_keys(text).await
+        self.until_done(&format!("{selector} has {text:?}"), || {
+            self.session.clear(selector)?;
+            self.session.type_into(selector, text)
         });
     }
 
@@ -38,31 +32,29 @@ impl Browser {
     #[track_caller]
     pub fn choose_files(&self, selector: &str, paths: &[&std::path::Path]) {
         let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
-        self.until_done(&format!("{selector} has {paths:?}"), async || {
-            self.client.find(Locator::Css(selector)).await?.send_keys(&paths.join("\n")).await
+        self.until_done(&format!("{selector} has {paths:?}"), || {
+            self.session.type_into(
+                selector,
+                &paths.join(
+                    "
+",
+                ),
+            )
         });
     }
 
     /// Chooses an option of a select, as a person does with the mouse.
     #[track_caller]
     pub fn choose(&self, selector: &str, value: &str) {
-        self.until_done(&format!("{selector} is {value:?}"), async || {
-            self.client.find(Locator::Css(selector)).await?.select_by_value(value).await
-        });
+        let option = format!("{selector} option[value={}]", json!(value));
+        self.until_done(&format!("{selector} is {value:?}"), || self.session.click(&option));
     }
 
     /// Presses and releases keys by their names, such as `Tab`, `Shift+Tab`, `Enter`, `ArrowDown`, or a character.
     #[track_caller]
     pub fn press(&self, key: &str) {
-        let mut actions = KeyActions::new("keyboard".to_owned());
         let keys: Vec<char> = key.split('+').map(named_key).collect();
-        for value in &keys {
-            actions = actions.then(KeyAction::Down { value: *value });
-        }
-        for value in keys.iter().rev() {
-            actions = actions.then(KeyAction::Up { value: *value });
-        }
-        self.wait(self.client.perform_actions(actions)).unwrap_or_else(|error| panic!("{key}: {error}"));
+        self.session.press(&keys).unwrap_or_else(|error| panic!("{key}: {error}"));
     }
 
     /// Presses Tab until an element that matches the selector has the focus.
@@ -86,16 +78,12 @@ impl Browser {
 
     /// Repeats what fails because the page is not so far yet.
     #[track_caller]
-    pub(super) fn until_done<T>(
-        &self,
-        what: &str,
-        mut action: impl AsyncFnMut() -> Result<T, CmdError>,
-    ) -> T {
+    pub(super) fn until_done<T>(&self, what: &str, mut action: impl FnMut() -> Result<T, Refusal>) -> T {
         let started = Instant::now();
         loop {
-            match self.wait(action()) {
+            match action() {
                 Ok(done) => return done,
-                Err(CmdError::Standard(error)) if error.error == ErrorStatus::UnexpectedAlertOpen => {
+                Err(error) if error.is_alert() => {
                     panic!("the page has opened a dialog before: {what}")
                 }
                 Err(error) if started.elapsed() > SOON => {
@@ -122,28 +110,28 @@ const UNSEEN_FOCUS: &str = "(() => {
 })()";
 
 fn named_key(name: &str) -> char {
-    let key = match name {
-        "Tab" => Key::Tab,
-        "Shift" => Key::Shift,
-        "Control" => Key::Control,
-        "Enter" => Key::Enter,
-        "Escape" => Key::Escape,
-        "Space" => Key::Space,
-        "ArrowLeft" => Key::Left,
-        "ArrowRight" => Key::Right,
-        "ArrowUp" => Key::Up,
-        "ArrowDown" => Key::Down,
-        "Home" => Key::Home,
-        "End" => Key::End,
-        "PageDown" => Key::PageDown,
-        "PageUp" => Key::PageUp,
+    // The protocol has a character for each of them.
+    match name {
+        "Tab" => '\u{e004}',
+        "Enter" => '\u{e006}',
+        "Shift" => '\u{e008}',
+        "Control" => '\u{e009}',
+        "Escape" => '\u{e00c}',
+        "Space" => ' ',
+        "PageUp" => '\u{e00e}',
+        "PageDown" => '\u{e00f}',
+        "End" => '\u{e010}',
+        "Home" => '\u{e011}',
+        "ArrowLeft" => '\u{e012}',
+        "ArrowUp" => '\u{e013}',
+        "ArrowRight" => '\u{e014}',
+        "ArrowDown" => '\u{e015}',
         _ => {
             let mut characters = name.chars();
-            return match (characters.next(), characters.next()) {
+            match (characters.next(), characters.next()) {
                 (Some(character), None) => character,
                 _ => panic!("unknown key {name:?}"),
-            };
+            }
         }
-    };
-    key.into()
+    }
 }

@@ -23,11 +23,11 @@ impl Browser {
     pub fn inaccessible(&self) -> Vec<String> {
         if self.value("typeof axe") == json!("undefined") {
             let source = std::fs::read_to_string(axe()).expect("read axe-core");
-            self.wait(self.client.execute(&source, Vec::new())).expect("axe-core runs");
+            self.session.run(&source, false).expect("axe-core runs");
         }
         // What slides in is judged as it is in the end.
         self.until_still();
-        let found = self.wait(self.client.execute_async(RUN, Vec::new())).expect("axe-core answers");
+        let found = self.session.run(RUN, true).expect("axe-core answers");
         let lines = |found: &Value| found.as_array().cloned().unwrap_or_default();
         lines(&found).iter().filter_map(|line| line.as_str().map(str::to_owned)).collect()
     }

@@ -1,17 +1,13 @@
-//! A chromedriver with its browser, and the commands that only it knows.
+//! A chromedriver with its browser.
 
-use std::fmt::Debug;
 use std::fs::File;
 use std::path::Path;
 use std::process::Stdio;
 
-use fantoccini::wd::WebDriverCompatibleCommand;
-use fantoccini::{Client, ClientBuilder};
-use hyper_util::client::legacy::connect::HttpConnector;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::runtime::Runtime;
 
+use super::webdriver::Session;
 use crate::process::Process;
 use crate::{Http, SOON, free_port, program, until};
 
@@ -43,7 +39,7 @@ pub(super) struct Driver {
 impl Driver {
     /// Starts a chromedriver, and a browser with an empty profile.
     #[track_caller]
-    pub(super) fn start(runtime: &Runtime) -> (Self, Client) {
+    pub(super) fn start() -> (Self, Session) {
         let browser = program("chromium");
         let directory = TempDir::with_prefix("mysimbdp-browser-").expect("temporary directory");
         let log = directory.path().join("chromedriver.log");
@@ -61,10 +57,8 @@ impl Driver {
         });
         for start in 1.. {
             let profile = directory.path().join(format!("profile-{start}"));
-            let mut builder = ClientBuilder::new(HttpConnector::new());
-            builder.capabilities(capabilities(&browser, &profile));
-            match runtime.block_on(builder.connect(&url)) {
-                Ok(client) => return (Self { _process: process, directory }, client),
+            match Session::start(&url, &capabilities(&browser, &profile)) {
+                Ok(session) => return (Self { _process: process, directory }, session),
                 Err(error) if start < STARTS_MAX => eprintln!("chromium did not start, again: {error}"),
                 Err(error) => {
                     let log = std::fs::read_to_string(&log).unwrap_or_default();
@@ -80,10 +74,10 @@ impl Driver {
     }
 }
 
-fn capabilities(browser: &Path, profile: &Path) -> Map<String, Value> {
+fn capabilities(browser: &Path, profile: &Path) -> Value {
     let mut arguments = ARGUMENTS.map(str::to_owned).to_vec();
     arguments.push(format!("--user-data-dir={}", profile.display()));
-    let capabilities = json!({
+    json!({
         "browserName": "chrome",
         // A test that meets a dialog of `alert` fails.
         "unhandledPromptBehavior": "ignore",
@@ -94,38 +88,5 @@ fn capabilities(browser: &Path, profile: &Path) -> Map<String, Value> {
             "args": arguments,
             "perfLoggingPrefs": {"enableNetwork": true, "enablePage": false},
         },
-    });
-    match capabilities {
-        Value::Object(capabilities) => capabilities,
-        _ => unreachable!("it is an object"),
-    }
-}
-
-/// A command of chromedriver that WebDriver does not define.
-#[derive(Debug)]
-pub(super) struct Command {
-    path: &'static str,
-    body: Value,
-}
-
-impl Command {
-    /// A command of the DevTools protocol.
-    pub(super) fn devtools(name: &str, parameters: &Value) -> Self {
-        Self { path: "goog/cdp/execute", body: json!({"cmd": name, "params": parameters}) }
-    }
-
-    /// What was logged since this was last asked.
-    pub(super) fn log(kind: &str) -> Self {
-        Self { path: "se/log", body: json!({"type": kind}) }
-    }
-}
-
-impl WebDriverCompatibleCommand for Command {
-    fn endpoint(&self, base: &url::Url, session: Option<&str>) -> Result<url::Url, url::ParseError> {
-        base.join(&format!("session/{}/{}", session.unwrap_or_default(), self.path))
-    }
-
-    fn method_and_body(&self, _: &url::Url) -> (http::Method, Option<String>) {
-        (http::Method::POST, Some(self.body.to_string()))
-    }
+    })
 }

@@ -8,18 +8,18 @@ mod actions;
 mod axe;
 mod driver;
 mod traffic;
+mod webdriver;
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use fantoccini::Client;
 use serde_json::{Value, json};
-use tokio::runtime::Runtime;
 
 use crate::SOON;
-use driver::{Command, Driver};
+use driver::Driver;
 use traffic::Traffic;
+use webdriver::Session;
 
 /// Long enough that a page which works does not wait for the test, short enough not to load the machine.
 const POLL_EVERY: Duration = Duration::from_millis(40);
@@ -46,9 +46,7 @@ const TOO_WIDE: &str = "(() => {
 /// A page in a browser of its own. Dropping it kills all of the browser's processes.
 #[derive(Debug)]
 pub struct Browser {
-    client: Client,
-    // After the client, because fields are dropped in this order.
-    runtime: Runtime,
+    session: Session,
     driver: Driver,
     traffic: RefCell<Traffic>,
 }
@@ -79,10 +77,8 @@ impl Browser {
     /// If Chromium or chromedriver is not installed, or does not start.
     #[track_caller]
     pub fn start() -> Self {
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime more");
-        let (driver, client) = Driver::start(&runtime);
-        let browser = Self { client, runtime, driver, traffic: RefCell::default() };
+        let (driver, session) = Driver::start();
+        let browser = Self { session, driver, traffic: RefCell::default() };
         let downloads = browser.downloads();
         std::fs::create_dir(&downloads).expect("create the directory for downloads");
         browser.devtools(
@@ -100,13 +96,13 @@ impl Browser {
     /// Goes to an address and waits until it is loaded. A change of the fragment alone loads nothing.
     #[track_caller]
     pub fn open(&self, url: &str) {
-        self.until_done(&format!("{url} is open"), async || self.client.goto(url).await);
+        self.until_done(&format!("{url} is open"), || self.session.go(url));
     }
 
     /// Loads the page again.
     #[track_caller]
     pub fn reload(&self) {
-        self.until_done("the page is loaded again", async || self.client.refresh().await);
+        self.until_done("the page is loaded again", || self.session.reload());
     }
 
     /// Changes the size of the page and whether the person prefers dark colours.
@@ -208,7 +204,7 @@ impl Browser {
     /// A picture of what can be seen, as PNG.
     #[track_caller]
     pub fn picture(&self) -> Vec<u8> {
-        self.wait(self.client.screenshot()).expect("a picture")
+        self.session.picture().expect("a picture")
     }
 
     /// Writes a picture of what can be seen.
@@ -238,14 +234,14 @@ impl Browser {
     /// What the browser has logged since it was last asked; it forgets what it has told.
     fn read_logs(&self) {
         for kind in ["browser", "performance"] {
-            let entries = self.wait(self.client.issue_cmd(Command::log(kind))).expect("a log");
+            let entries = self.session.log(kind).expect("a log");
             self.traffic.borrow_mut().add(kind, &entries);
         }
     }
 
     #[track_caller]
     fn devtools(&self, command: &str, parameters: Value) -> Value {
-        let answer = self.wait(self.client.issue_cmd(Command::devtools(command, &parameters)));
+        let answer = self.session.devtools(command, &parameters);
         answer.unwrap_or_else(|error| panic!("{command} {parameters}: {error}"))
     }
 
@@ -254,7 +250,7 @@ impl Browser {
             "{PRELUDE} const done = arguments[arguments.length - 1]; \
              (async () => ({expression}))().then((value) => done({{value}}), (error) => done({{error: String(error)}}));"
         );
-        let answer = self.wait(self.client.execute_async(&script, Vec::new()));
+        let answer = self.session.run(&script, true);
         let mut answer = answer.map_err(|error| error.to_string())?;
         match answer.get("error") {
             Some(error) => Err(error.to_string()),
@@ -268,16 +264,10 @@ impl Browser {
         self.read_logs();
         let page = page.map_or_else(|error| error, |page| page.as_str().unwrap_or_default().to_owned());
         let path = std::env::temp_dir().join(format!("mysimbdp-failed-{}.png", std::process::id()));
-        let picture = match self.wait(self.client.screenshot()) {
+        let picture = match self.session.picture() {
             Ok(picture) if std::fs::write(&path, &picture).is_ok() => path.display().to_string(),
             _ => "none".to_owned(),
         };
         format!("{page}\npicture: {picture}\n{}", self.traffic.borrow().errors().join("\n"))
-    }
-
-    fn wait<T>(&self, future: impl Future<Output = T>) -> T {
-        self.runtime.block_on(async {
-            tokio::time::timeout(SOON, future).await.unwrap_or_else(|_| panic!("the browser does not answer"))
-        })
     }
 }
