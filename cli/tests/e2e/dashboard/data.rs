@@ -52,6 +52,11 @@ fn what_is_stored_is_seen_as_latest_values_windows_and_records_and_saved_as_it_i
     browser.until_text(".contract .badge", "expected");
     browser
         .until_text(".contract-rule", "hours*.csv for hours, every 1d by 06:00 (UTC), at least 100 records");
+    // What is counted is compared with what was counted before.
+    until(SOON, "something is measured", || {
+        let measured = served.http.get("/api/measurements").expect(200);
+        measured["series"].as_array().is_some_and(|series| !series.is_empty())
+    });
     served.root.drop_file("client1", "hours.csv", rows().as_bytes());
     browser.until("it is on time", "$('.contract .badge').dataset.state === 'on_time'");
     browser
