@@ -218,6 +218,12 @@ function timings(run) {
     h('ul', { class: 'keys' }, parts.map(([name, seconds, tone]) => h('li', {}, h('span', { class: 'key-mark', 'data-tone': tone, 'aria-hidden': 'true' }), h('strong', {}, duration(seconds)), ` ${name}`))));
 }
 
+/** Whether what the last run has stored was counted in the store itself. */
+function auditOf({ audited, state }) {
+  if (audited) return 'The stored records of the last run were counted in the store itself.';
+  return state === 'held' ? 'The last run is held: what it has stored was not counted as a whole.' : 'The last run was not audited: its app gives the records ids of its own.';
+}
+
 function allRuns(runs) {
   const columns = ['Ended', 'State', 'Stored', 'Duplicates', 'Rejected', 'Took'];
   const body = runs.map((run) => h('tr', {},
@@ -229,7 +235,7 @@ function allRuns(runs) {
     h('td', { class: 'number' }, duration(run.seconds.total))));
   const title = h('h3', {}, plural(runs.length, 'run'));
   const audit = h('p', { class: 'faint small' });
-  setText(audit, runs[0].audited ? 'The stored records of the last run were counted in the store itself.' : 'The last run was not audited: its app gives the records ids of its own.');
+  setText(audit, auditOf(runs[0]));
   return h('section', {}, title, h('div', { class: 'scroll-x', tabIndex: 0, role: 'group', 'aria-label': 'Runs' }, h('table', {},
     h('thead', {}, h('tr', {}, columns.map((name, index) => h('th', { scope: 'col', class: index > 1 ? 'number' : '' }, name)))), h('tbody', {}, body))), audit);
 }

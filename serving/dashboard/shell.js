@@ -120,10 +120,12 @@ function startNavigation(app) {
   });
   app.router.addEventListener('change', show);
   // On a phone the views are beside each other, and not all fit.
-  app.router.addEventListener('change', () => requestAnimationFrame(() => nav.querySelector('[aria-current]')?.scrollIntoView({ block: 'nearest', inline: 'nearest' })));
+  const scrollToHere = () => requestAnimationFrame(() => nav.querySelector('[aria-current]')?.scrollIntoView({ block: 'nearest', inline: 'nearest' }));
+  app.router.addEventListener('change', scrollToHere);
   app.files.onChange(show);
   app.arrivals.onChange(show);
   show();
+  scrollToHere();
 }
 
 function badge(app, view) {

@@ -42,6 +42,7 @@ fn a_discarded_file_tells_its_reasons_and_a_held_one_is_tried_again_from_the_pag
     browser.click(".file-list .row-link");
     browser.until_text(".reasons-held li", "the mapping is not there");
     browser.until_text(".reasons-held .code", "data_refused");
+    browser.until_text("#file-detail", "is held: what it has stored was not counted as a whole");
     std::fs::write(served.root.path().join("repaired"), "").expect("repair the app");
     browser.click("#file-detail .drawer-body button.primary");
     browser.until_text("dialog[open] h2", "Retry this file?");
