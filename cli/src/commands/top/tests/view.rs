@@ -129,6 +129,8 @@ fn how_old_it_is_is_always_said() {
     assert_eq!(right(&mut model), format!("○ as of {at}"));
     model.lost("the server has ended the connection");
     assert_eq!(right(&mut model), format!("◌ reconnecting, as of {at}"));
+    let head = &screen(&mut model, 80, 24)[0];
+    assert!(head.contains("state unknown") && !head.contains("ok"), "{head}");
     press(&mut model, &[Char('p')]);
     assert_eq!(right(&mut model), format!("‖ paused at {at}"));
     let mut model = Model::new(None, std::time::Duration::from_secs(5), (80, 24));

@@ -39,11 +39,11 @@ pub fn line(model: &Model, theme: Theme, now: Timestamp, width: usize) -> Line<'
 
 /// What is said if there is space, the most important first.
 fn parts(model: &Model, theme: Theme) -> Vec<(String, Style)> {
-    let readiness = model.shown().readiness.as_ref();
+    let data = model.shown();
+    // What the server said before it went away is not known any more.
+    let is_lost = matches!(data.connection, Connection::Lost { .. });
+    let readiness = data.readiness.as_ref().filter(|_| !is_lost);
     let mut parts = vec![match readiness {
-        _ if matches!(model.shown().connection, Connection::Lost { .. }) => {
-            ("… state unknown".to_owned(), theme.faint())
-        }
         Some(Readiness { ready: true, .. }) => ("✔ ready".to_owned(), theme.good()),
         Some(_) => ("✖ not ready".to_owned(), theme.alert()),
         None => ("… state unknown".to_owned(), theme.faint()),
