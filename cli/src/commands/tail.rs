@@ -15,7 +15,7 @@ use crate::api_client::ApiClient;
 use crate::args::Tail;
 use crate::error::CommandError;
 use crate::events::Event;
-use crate::events::connection::{Heard, Next, Outage, listen};
+use crate::events::connection::{ConnectionEvent, ConnectionLoss, Next, listen};
 use crate::events::sentence::Sentence;
 use crate::output::{Foreign, Visible, print_line};
 use crate::{local_time, signals};
@@ -48,7 +48,7 @@ pub async fn run(api: ApiClient, args: Tail) -> Result<(), CommandError> {
 fn print_events(api: &ApiClient, args: &Tail, stop: &Receiver<()>) -> Result<(), CommandError> {
     let mut printer = Printer { as_json: args.json, connection: Connection::Never };
     let mut result = Ok(());
-    listen(api, args.client.as_ref(), stop, |heard| match printer.print(heard) {
+    listen(api, args.client.as_ref(), stop, |event| match printer.print(event) {
         Ok(()) => Next::Listen,
         Err(end) => {
             result = end;
@@ -72,10 +72,10 @@ struct Printer {
 }
 
 impl Printer {
-    /// Prints what was heard. An error is the result of the command.
-    fn print(&mut self, heard: Heard) -> Result<(), Result<(), CommandError>> {
-        match heard {
-            Heard::Connected => {
+    /// Prints what has happened to the connection, or came over it. An error is the result of the command.
+    fn print(&mut self, event: ConnectionEvent) -> Result<(), Result<(), CommandError>> {
+        match event {
+            ConnectionEvent::Connected => {
                 match self.connection {
                     Connection::Lost => eprintln!("mysimbdp: connected again"),
                     Connection::Never | Connection::Here => eprintln!("mysimbdp: connected, events follow"),
@@ -83,8 +83,8 @@ impl Printer {
                 self.connection = Connection::Here;
                 Ok(())
             }
-            Heard::Event(event) => print_line(&self.line(&event)).map_err(|error| end(&error)),
-            Heard::Lost(Outage { error, is_refusal }) => {
+            ConnectionEvent::Event(event) => print_line(&self.line(&event)).map_err(|error| end(&error)),
+            ConnectionEvent::Lost(ConnectionLoss { error, is_refusal }) => {
                 if is_refusal || self.connection == Connection::Never {
                     return Err(Err(error));
                 }

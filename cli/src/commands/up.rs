@@ -39,14 +39,14 @@ pub async fn run(config: &Config, config_file: &Path) -> Result<(), CommandError
 
 /// Reports the address of the HTTP server once it listens.
 async fn report_address(config: &Config) {
-    println!("dashboard and API at {}", server(config).await.url);
+    println!("dashboard and API at {}", server_url(config).await);
 }
 
-/// Waits until the HTTP server listens.
-pub async fn server(config: &Config) -> ServerState {
+/// Returns the address of the HTTP server once it listens.
+pub async fn server_url(config: &Config) -> String {
     loop {
         match ServerState::read(&config.layout.serving_state()) {
-            Ok(Some(state)) if state.process.alive() => return state,
+            Ok(Some(state)) if state.process.alive() => return state.url,
             _ => tokio::time::sleep(CHECK_EVERY).await,
         }
     }

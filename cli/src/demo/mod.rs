@@ -53,7 +53,7 @@ pub async fn run(args: &Demo) -> Result<(), CommandError> {
         demo_root.config.settings.coredms.database,
     );
     if args.stay {
-        println!("dashboard {}", up::server(&demo_root.config).await.url);
+        println!("dashboard {}", up::server_url(&demo_root.config).await);
     }
     let mut result = play(&demo_root, args.rate, shutdown.clone()).await;
     if args.stay && result.is_ok() {

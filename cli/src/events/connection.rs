@@ -26,17 +26,17 @@ pub const TIMEOUTS: Timeouts = Timeouts { connect: CONNECT_WITHIN, silence: Some
 
 /// What a listener is told.
 #[derive(Debug)]
-pub enum Heard {
+pub enum ConnectionEvent {
     /// The server answers. What happens from now on, or has happened since the last event, is told.
     Connected,
     Event(Event),
     /// There is no connection, or it has broken.
-    Lost(Outage),
+    Lost(ConnectionLoss),
 }
 
 /// Why there is no connection.
 #[derive(Debug)]
-pub struct Outage {
+pub struct ConnectionLoss {
     pub error: CommandError,
     /// Whether the server has answered that this caller may not listen, or to no such client.
     pub is_refusal: bool,
@@ -54,18 +54,18 @@ pub fn listen(
     api: &ApiClient,
     client: Option<&ClientId>,
     stop: &Receiver<()>,
-    mut tell: impl FnMut(Heard) -> Next,
+    mut tell: impl FnMut(ConnectionEvent) -> Next,
 ) {
     let mut connection = Connection { api, path: path(client), last_id: None };
     let mut backoff = Backoff::default();
     loop {
-        let ended = connection.listen(|heard| {
+        let ended = connection.listen(|event| {
             backoff.reset();
-            tell(heard)
+            tell(event)
         });
         let Err(outage) = ended else { return };
         let wait = if outage.is_refusal { REFUSED_AGAIN_AFTER } else { backoff.wait() };
-        if tell(Heard::Lost(outage)) == Next::Stop {
+        if tell(ConnectionEvent::Lost(outage)) == Next::Stop {
             return;
         }
         if stop.recv_timeout(wait) != Err(RecvTimeoutError::Timeout) {
@@ -87,36 +87,36 @@ struct Connection<'a> {
 
 impl Connection<'_> {
     /// Listens until it is told to stop, or the connection breaks.
-    fn listen(&mut self, mut tell: impl FnMut(Heard) -> Next) -> Result<(), Outage> {
+    fn listen(&mut self, mut tell: impl FnMut(ConnectionEvent) -> Next) -> Result<(), ConnectionLoss> {
         // An unknown id makes the server begin with `resync`, and so name its present event: also a listener that has heard
         // no event yet can go on from there.
         let is_first = self.last_id.is_none();
         let request = self
             .api
             .request(Method::GET, &self.path)
-            .map_err(Outage::from)?
+            .map_err(ConnectionLoss::from)?
             .header(header::ACCEPT, "text/event-stream")
             .header("last-event-id", self.last_id.as_deref().unwrap_or("none"))
             .body(());
-        let mut body = self.api.run(request).map_err(Outage::from)?.into_reader();
-        if tell(Heard::Connected) == Next::Stop {
+        let mut body = self.api.run(request).map_err(ConnectionLoss::from)?.into_reader();
+        if tell(ConnectionEvent::Connected) == Next::Stop {
             return Ok(());
         }
         let mut parser = EventParser::default();
         let mut buffer = vec![0; READ_BYTES];
         let mut is_beginning = is_first;
         loop {
-            let count = body.read(&mut buffer).map_err(|error| Outage::broken(&error.to_string()))?;
+            let count = body.read(&mut buffer).map_err(|error| ConnectionLoss::broken(&error.to_string()))?;
             if count == 0 {
-                return Err(Outage::broken("the server has ended the connection"));
+                return Err(ConnectionLoss::broken("the server has ended the connection"));
             }
             let events = parser
                 .push(&buffer[..count])
-                .map_err(|_| Outage::broken("the answer is not a list of events"))?;
+                .map_err(|_| ConnectionLoss::broken("the answer is not a list of events"))?;
             for event in events {
                 self.last_id = Some(event.id.clone());
                 let is_answer = std::mem::take(&mut is_beginning) && event.kind == "resync";
-                if !is_answer && tell(Heard::Event(event)) == Next::Stop {
+                if !is_answer && tell(ConnectionEvent::Event(event)) == Next::Stop {
                     return Ok(());
                 }
             }
@@ -124,13 +124,13 @@ impl Connection<'_> {
     }
 }
 
-impl Outage {
+impl ConnectionLoss {
     fn broken(reason: &str) -> Self {
         Self { error: CommandError::new(exit::UNAVAILABLE, reason), is_refusal: false }
     }
 }
 
-impl From<ApiError> for Outage {
+impl From<ApiError> for ConnectionLoss {
     fn from(ApiError { was_answered, error }: ApiError) -> Self {
         let is_temporary = matches!(error.code, exit::UNAVAILABLE | exit::TEMPORARY | exit::SOFTWARE);
         Self { is_refusal: was_answered && !is_temporary, error }

@@ -140,7 +140,7 @@ impl Browser {
     /// elements.
     #[track_caller]
     pub fn too_wide(&self) -> Vec<String> {
-        self.until("nothing slides in", "document.getAnimations().every(({playState, effect}) => playState !== 'running' || effect.getTiming().iterations === Infinity)");
+        self.until_still();
         let found = self.value(TOO_WIDE);
         found.as_array().into_iter().flatten().filter_map(|text| text.as_str().map(str::to_owned)).collect()
     }

@@ -37,7 +37,7 @@ use tokio::sync::watch;
 use crate::api_client::{ApiClient, ApiError};
 use crate::args::Top;
 use crate::error::CommandError;
-use crate::events::connection::{Heard, Next, listen};
+use crate::events::connection::{ConnectionEvent, Next, listen};
 use api::{Polled, Readiness};
 use model::Model;
 use terminal::Screen;
@@ -59,7 +59,7 @@ const READINESS_EVERY: Duration = Duration::from_secs(5);
 enum Message {
     Polled(Polled),
     Readiness(Result<Readiness, ApiError>),
-    Heard(Heard),
+    Connection(ConnectionEvent),
     Typed(Input),
 }
 
@@ -170,8 +170,8 @@ impl Threads {
             });
         }));
         start(Box::new(move |api, args, messages| {
-            listen(api, args.client.as_ref(), &no_listening, |heard| {
-                if messages.send(Message::Heard(heard)).is_ok() { Next::Listen } else { Next::Stop }
+            listen(api, args.client.as_ref(), &no_listening, |event| {
+                if messages.send(Message::Connection(event)).is_ok() { Next::Listen } else { Next::Stop }
             });
         }));
         start(Box::new(move |_, _, messages| {
@@ -187,15 +187,15 @@ impl Threads {
             Message::Polled(polled) => model.polled(polled, now),
             Message::Readiness(Ok(readiness)) => model.readiness(Some(readiness)),
             Message::Readiness(Err(_)) => model.readiness(None),
-            Message::Heard(Heard::Connected) => {
+            Message::Connection(ConnectionEvent::Connected) => {
                 model.connected();
                 self.wake();
             }
-            Message::Heard(Heard::Event(event)) => {
+            Message::Connection(ConnectionEvent::Event(event)) => {
                 model.happened(&event, now);
                 self.wake();
             }
-            Message::Heard(Heard::Lost(outage)) => {
+            Message::Connection(ConnectionEvent::Lost(outage)) => {
                 model.lost(&outage.error.to_string());
                 self.wake();
             }

@@ -8,7 +8,6 @@ mod pace;
 mod senders;
 mod sensors;
 
-use mysimbdp_config::address::ServerState;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -38,7 +37,7 @@ pub async fn run(
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), CommandError> {
     let reload = signals::reload()?;
-    let ServerState { url, .. } = up::server(&demo_root.config).await;
+    let url = up::server_url(&demo_root.config).await;
     println!(
         "\nThe demo goes on until Ctrl-C. Watch it at {url}, or with mysimbdp top --to {url}\n\n\
          - client2 sends a file each minute, as agreed; each fifth time it forgets to\n\
@@ -47,11 +46,9 @@ pub async fn run(
          - client3 has sensors that publish all the time, now and then a message that is rejected, and once a minute so fast that an \
            instance is added"
     );
-    let mut stopped = shutdown.clone();
     tokio::select! {
-        watched = platform.watch(shutdown.clone(), &reload) => watched,
+        watched = platform.watch(shutdown, &reload) => watched,
         dropped = senders::run(demo_root) => dropped,
         () = sensors::run(demo_root, rate_max) => Ok(()),
-        _ = stopped.wait_for(|stop| *stop) => Ok(()),
     }
 }
